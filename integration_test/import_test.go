@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/pages"
-	"keymill/integration_test/server"
 )
 
 // TestAnotherModuleCanImportJWKS uses a require line and a replace line, because no host can serve
@@ -72,7 +72,7 @@ func TestTheProgramInREADMERefusesARequestWithoutAToken(t *testing.T) {
 	if !ok || !strings.Contains(program.Text, `"127.0.0.1:8000"`) {
 		t.Fatal("README has no program that listens on 127.0.0.1:8000")
 	}
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ var allowedImports = map[string][]string{
 	"storage/storagetest":           {"storage"},
 	"storage/optimistic":            {"storage"},
 	"storage/postgres":              {"storage", "storage/optimistic"},
-	"storage/postgres/postgrestest": {},
+	"storage/postgres/postgrestest": {"integration_test/freeport"},
 	"storage/etcd":                  {"storage"},
 
 	"keystore/internal/keyring":  {"keystore/internal/vault", "keystore/randomness", "storage", "storage/sealed"},
@@ -155,12 +155,13 @@ var allowedImports = map[string][]string{
 	"storage/optimistic/enginetest": {"storage", "storage/optimistic"},
 
 	// Packages of the tests. No package of the product has them in its row.
-	"integration_test":         {},
-	"integration_test/counts":  {},
-	"integration_test/metrics": {},
-	"integration_test/pages":   {},
-	"integration_test/server":  {},
-	"integration_test/crash":   {"jwks", "integration_test/counts", "integration_test/server"},
+	"integration_test":          {},
+	"integration_test/counts":   {},
+	"integration_test/freeport": {},
+	"integration_test/metrics":  {},
+	"integration_test/pages":    {},
+	"integration_test/server":   {"integration_test/freeport"},
+	"integration_test/crash":    {"jwks", "integration_test/counts", "integration_test/server"},
 }
 
 // libraryOwners maps a library, with everything below its path, to the packages that may import it.

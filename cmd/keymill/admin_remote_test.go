@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"keymill/cmd/keymill/internal/tlsfiles/tlstest"
+	"keymill/integration_test/freeport"
 )
 
 // remotely runs a command line as deployer, from a machine without the data directory.
@@ -208,12 +209,11 @@ func forwarded(t *testing.T, to string) string {
 }
 
 // freeAddress returns an address of loopback that no program listens on.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -101,10 +100,5 @@ func TestVerifyAsksForTheAddressOfASetWithoutTrustedKeys(t *testing.T) {
 // closedAddress returns a URL where nothing listens.
 func closedAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://" + freeAddress(t)
 }

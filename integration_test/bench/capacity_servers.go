@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 	"keymill/storage/postgres/postgrestest"
 )
@@ -68,7 +69,7 @@ func (s *sharingServers) grow(n int) error {
 
 // startNext starts another server with the store, the issuer and the master key of the first one.
 func (s *sharingServers) startNext(id string) (target, error) {
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return target{}, err
 	}

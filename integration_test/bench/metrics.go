@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"keymill/integration_test/server"
+	"keymill/integration_test/freeport"
 )
 
 const scrapeEvery = time.Second
@@ -40,7 +40,7 @@ func measureMetrics(p plan, rounds int, w io.Writer) (missed []string, err error
 // measureMetricsOnce does one round and adds it to the results. Of the two servers the one with metrics starts first,
 // or the other.
 func measureMetricsOnce(p plan, offFirst bool, results repeated) (err error) {
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return err
 	}

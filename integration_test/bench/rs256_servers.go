@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -46,7 +47,7 @@ func buildLibcrypto() (path string, remove func() error, err error) {
 // startRS256 returns what it has started, also with an error.
 func startRS256(binary string) (s *rs256Servers, err error) {
 	s = &rs256Servers{rivals: map[string]target{}}
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return s, err
 	}
@@ -111,7 +112,7 @@ func startProvider(a accounts) (*server.Companion, target, error) {
 	if _, err := os.Stat(filepath.Join(dir, "node_modules")); err != nil {
 		return nil, target{}, fmt.Errorf("%w: run scripts/install-deps", err)
 	}
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, target{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -50,7 +51,7 @@ func (s *servers) open(against string) (err error) {
 		}
 		return err
 	}
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func launchFloor(a accounts, dir string, more ...string) (*server.Companion, tar
 	if err != nil {
 		return nil, target{}, err
 	}
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, target{}, err
 	}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -41,7 +42,7 @@ type setting struct {
 // addNode starts a node until the test ends.
 func (w *world) addNode(t *testing.T, number int, s setting) *node {
 	t.Helper()
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

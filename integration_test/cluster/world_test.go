@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 	"keymill/jwks"
 )
@@ -111,27 +111,11 @@ func (w *world) logs() string {
 // freePorts returns the first of eight free ports.
 func freePorts(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		address, err := server.FreeAddress()
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, text, _ := net.SplitHostPort(address)
-		first, _ := strconv.Atoi(text)
-		free := true
-		for port := first; port < first+8; port++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if free = err == nil; !free {
-				break
-			}
-			l.Close()
-		}
-		if free {
-			return first
-		}
+	first, err := freeport.Range(8)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("found no eight free ports")
-	return 0
+	return first
 }
 
 func (w *world) command(args ...string) *exec.Cmd {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -22,7 +23,7 @@ func TestAHungStoreIsNotReady(t *testing.T) {
 		return
 	}
 	strace := needStrace(t)
-	metrics, err := server.FreeAddress()
+	metrics, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

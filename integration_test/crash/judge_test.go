@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -66,7 +67,7 @@ const (
 
 func newJudge(t *testing.T, w *lived, binary string) *judge {
 	t.Helper()
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -60,7 +61,7 @@ func live(t *testing.T, more int) *lived {
 	if err := os.WriteFile(secret, []byte(line), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	closed, err := server.FreeAddress() // no receiver listens there, so that events wait
+	closed, err := freeport.Address() // no receiver listens there, so that events wait
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/pages"
 	"keymill/integration_test/server"
 )
@@ -258,7 +259,7 @@ func (w *world) write(name, text string) (path string) {
 
 func (w *world) free() string {
 	w.t.Helper()
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		w.t.Fatal(err)
 	}

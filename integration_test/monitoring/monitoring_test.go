@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) { server.Main(m) }
 func TestAlertsFire(t *testing.T) {
 	needs(t, "prometheus", "promtool")
 	t.Parallel()
-	metrics, err := server.FreeAddress()
+	metrics, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

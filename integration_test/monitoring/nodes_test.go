@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 	"keymill/storage/postgres/postgrestest"
 )
@@ -18,7 +19,7 @@ const shared = "store: %s\nnode: {id: %s}\nmetrics: {listen: %q}\njwks: {max_age
 // secondNode starts another server with the store, the issuer and the master key of first.
 func secondNode(t *testing.T, first *server.Server, store, metrics string) *server.Companion {
 	t.Helper()
-	listen, err := server.FreeAddress()
+	listen, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func TestAlertsOfServersThatShareAStoreFire(t *testing.T) {
 	store := postgres.URL(postgrestest.Role, postgres.NewDatabase(t))
 	var metrics []string
 	for range 2 {
-		address, err := server.FreeAddress()
+		address, err := freeport.Address()
 		if err != nil {
 			t.Fatal(err)
 		}

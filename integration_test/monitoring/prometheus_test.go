@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -83,7 +84,7 @@ scrape_configs:
 // launchPrometheus starts one with dir/prometheus.yml. It ends with the test.
 func launchPrometheus(t *testing.T, dir string) prometheus {
 	t.Helper()
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

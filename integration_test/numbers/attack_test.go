@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"keymill/integration_test/counts"
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -40,7 +41,7 @@ type attacked struct {
 
 func newAttacked(t *testing.T, secure bool) *attacked {
 	t.Helper()
-	metrics, err := server.FreeAddress()
+	metrics, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,6 +33,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"keymill/integration_test/freeport"
 )
 
 // Time limits of a server. They only end a test that hangs, so they are long enough for a busy
@@ -107,7 +108,7 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	address, err := FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
@@ -273,22 +274,4 @@ func (s *Server) VerbWith(ctx context.Context, in string, args ...string) (stdou
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &out, &errs
 	err = cmd.Run()
 	return out.String(), errs.String(), err
-}
-
-// FreeAddress returns a loopback address with a free port. The port is below those that the system
-// uses for outgoing connections. Otherwise such a connection could take the port between two runs of
-// a server, which needs the same address because its issuer stays the same.
-func FreeAddress() (string, error) {
-	const lowest, count = 20_000, 10_000
-	for range 100 {
-		var b [2]byte
-		rand.Read(b[:])
-		port := lowest + (int(b[0])<<8|int(b[1]))%count
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		return l.Addr().String(), l.Close()
-	}
-	return "", errors.New("found no free loopback port in 100 tries")
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/pages"
 	"keymill/integration_test/server"
 )
@@ -91,7 +92,7 @@ func startDovecot(t *testing.T, l library, srv *server.Server, alg, mode string,
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/pages"
 	"keymill/integration_test/server"
 )
@@ -40,7 +41,7 @@ func runOAuth2Proxy(t *testing.T, s settings, backend, more string) (string, err
 	if err != nil {
 		return "", err
 	}
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return "", err
 	}
@@ -291,7 +292,7 @@ func TestOAuth2ProxyAnswersNginx(t *testing.T) {
 // runNginx runs nginx with the locations of a site and returns its URL.
 func runNginx(t *testing.T, locations string) string {
 	t.Helper()
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +323,7 @@ func runNginx(t *testing.T, locations string) string {
 // TestOAuth2ProxyNeedsTheIssuerToStart, as its page says.
 func TestOAuth2ProxyNeedsTheIssuerToStart(t *testing.T) {
 	t.Parallel()
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

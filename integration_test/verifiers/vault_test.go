@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/integration_test/freeport"
 	"keymill/integration_test/server"
 )
 
@@ -109,7 +110,7 @@ func TestVaultWithOtherSettings(t *testing.T) {
 // TestVaultNeedsTheIssuerForItsConfiguration, as its page says.
 func TestVaultNeedsTheIssuerForItsConfiguration(t *testing.T) {
 	t.Parallel()
-	address, err := server.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/integration_test/freeport"
 )
 
 // A Pooler is a pgbouncer in transaction mode in front of a cluster.
@@ -25,12 +27,11 @@ func (c *Cluster) Pooler(t testing.TB) *Pooler {
 	if _, err := exec.LookPath("pgbouncer"); err != nil {
 		need(t, errMissing)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Range(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Pooler{Port: listener.Addr().(*net.TCPAddr).Port, cluster: c}
-	listener.Close()
+	p := &Pooler{Port: port, cluster: c}
 	text := fmt.Sprintf(`[databases]
 * = host=127.0.0.1 port=%d user=%s
 [pgbouncer]

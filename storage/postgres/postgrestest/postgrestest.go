@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"keymill/integration_test/freeport"
 )
 
 // Role owns the databases of tests. It may create tables, and no databases or roles.
@@ -145,12 +147,8 @@ func prepare() (*Cluster, error) {
 			return nil, err
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	c.Port = listener.Addr().(*net.TCPAddr).Port
-	return c, listener.Close()
+	c.Port, err = freeport.Range(1)
+	return c, err
 }
 
 // access lets all local roles in without a password, except one.
