@@ -25,8 +25,7 @@ type family struct {
 	client  *http.Client
 	base    atomic.Value // string: URL of the server
 	refresh string       // the newest token
-	done    int          // refreshes that succeeded
-	refused int          // those that were answered 503
+	done    atomic.Int64 // refreshes that succeeded
 }
 
 // run refreshes until stop is closed. A refusal is tried again with the same token.
@@ -37,11 +36,11 @@ func (f *family) run(stop chan struct{}) {
 		case err != nil: // the server is being started or stopped
 		case status == http.StatusOK:
 			f.refresh = pair.Refresh
-			f.done++
+			f.done.Add(1)
 		case status == http.StatusServiceUnavailable && header.Get("Retry-After") != "":
-			f.refused++
+			// the store is being moved
 		default:
-			f.t.Errorf("refresh %d at %s: status %d, %v", f.done, f.base.Load(), status, header)
+			f.t.Errorf("refresh %d at %s: status %d, %v", f.done.Load(), f.base.Load(), status, header)
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -120,15 +119,21 @@ func (m *migrating) goTo(server *child) {
 	}
 }
 
-// end ends the clients and fails the test unless all of them went on until now.
-func (m *migrating) end(least int) {
-	close(m.stop)
-	m.loops.Wait()
+// goOn waits until each user has refreshed that many times more.
+func (m *migrating) goOn(refreshes int64) {
+	m.t.Helper()
 	for n, f := range m.families {
-		if f.done < least {
-			m.t.Errorf("family %d: %d refreshes, and %d refused", n, f.done, f.refused)
+		want := f.done.Load() + refreshes
+		if !eventually(failsafe, func() bool { return f.done.Load() >= want || m.t.Failed() }) {
+			m.t.Errorf("family %d has ended after %d refreshes", n, f.done.Load())
 		}
 	}
+}
+
+// end ends the clients.
+func (m *migrating) end() {
+	close(m.stop)
+	m.loops.Wait()
 }
 
 // TestAStoreMovesWhileItIsServed: to a database and back, with users who refresh all the time. No token is lost, and the
@@ -139,7 +144,7 @@ func TestAStoreMovesWhileItIsServed(t *testing.T) {
 	p := newPlace(t)
 	source := p.startWith(append(p.env(), sharedEnv...), p.serveArgs("--init")...)
 	m := newMigrating(t, p, source)
-	time.Sleep(time.Second)
+	m.goOn(5)
 	out := p.must(nil, "migrate", "--from", p.data, "--to", c.url)
 	if !strings.Contains(out, "compared each") || !strings.Contains(out, "servers that still run there") {
 		t.Error(out)
@@ -153,7 +158,7 @@ func TestAStoreMovesWhileItIsServed(t *testing.T) {
 		t.Errorf("the published keys changed: %s, then %s", before, after)
 	}
 	m.goTo(first)
-	time.Sleep(time.Second)
+	m.goOn(5)
 	m.signs(source)
 	m.saysMoved(p, source, c.url)
 	if checks, code := p.diagnosisWith(append(p.env(), sharedEnv...)); code == 0 || checks["migration"].OK || !strings.Contains(checks["migration"].Detail, c.url) {
@@ -181,8 +186,8 @@ func TestAStoreMovesWhileItIsServed(t *testing.T) {
 	m.signs(second)
 	inFile := d.startWith(append(d.env(), sharedEnv...), d.serveArgs()...)
 	m.goTo(inFile)
-	time.Sleep(time.Second)
-	m.end(20)
+	m.goOn(5)
+	m.end()
 	if _, errs, code := c.place().runWith(append(a.env(), sharedEnv...), a.serveArgs("--data", filepath.Join(a.dir, "other"))...); code != 1 || strings.Count(errs, "moved to "+d.data) != 1 {
 		t.Errorf("a start on the database: code %d, %s", code, errs)
 	}
@@ -235,7 +240,7 @@ func TestAServerServesWhileItsStoreIsMovedSlowly(t *testing.T) {
 	if code := server.wait(time.Minute); code != 0 {
 		t.Errorf("code %d after a stop: %s", code, server.errs)
 	}
-	m.end(0)
+	m.end()
 	server = p.startWith(append(p.env(), sharedEnv...), p.serveArgs()...)
 	server.login("alice", "correct horse battery")
 

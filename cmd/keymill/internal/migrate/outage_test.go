@@ -15,18 +15,25 @@ func TestATargetThatCrashesLosesNothing(t *testing.T) {
 	for at, back := range map[string]bool{"copy": true, "compare": false} {
 		from, want := newDir(t, 8_000)
 		to := cluster.Database(t)
-		crashed := make(chan struct{})
+		crashed, begun := make(chan struct{}), false
 		_, err := migrateIt(t.Context(), from, to, func(name string) error {
+			if begun {
+				<-crashed // not later than at the end of the step
+			}
 			if name != at {
+				return nil
+			}
+			begun = true
+			if !back { // the step must not end before
+				defer close(crashed)
+				cluster.Stop(postgrestest.Immediate)
 				return nil
 			}
 			go func() {
 				defer close(crashed)
 				time.Sleep(20 * time.Millisecond) // it is in the middle of the step then
 				cluster.Stop(postgrestest.Immediate)
-				if back {
-					cluster.Begin(t)
-				}
+				cluster.Begin(t)
 			}()
 			return nil
 		})

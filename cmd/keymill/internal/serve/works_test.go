@@ -23,14 +23,14 @@ func TestTheWatchdogNoticesAServerThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { s.close(); s.queue.Close() }()
-	gate := make(chan struct{})
+	asked, gate := make(chan struct{}, 1), make(chan struct{})
 	for _, tt := range []struct {
 		handler http.HandlerFunc // nil: no server
 		want    string
 	}{
 		{s.endpoints.Public().ServeHTTP, ""},
 		{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMisdirectedRequest) }, ""},
-		{func(http.ResponseWriter, *http.Request) { <-gate }, "gives no answer"},
+		{func(http.ResponseWriter, *http.Request) { asked <- struct{}{}; <-gate }, "gives no answer"},
 		{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "gives no answer"},
 		{nil, "accepts no connection"},
 	} {
@@ -40,12 +40,20 @@ func TestTheWatchdogNoticesAServerThatHangs(t *testing.T) {
 			go h.Serve(s.conns)
 		}
 		patience := time.Minute // bounds a hang of the test
-		if tt.want != "" {
+		if tt.handler == nil {
 			patience = 50 * time.Millisecond
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		err := s.works(ctx)
-		cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- s.works(ctx) }()
+		var err error
+		select {
+		case <-asked: // its patience ends when the handler hangs
+			cancel()
+			err = <-ended
+		case err = <-ended:
+			cancel()
+		}
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%v, want %q", err, tt.want)
 		}
