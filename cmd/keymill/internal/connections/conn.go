@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type conn struct {
 	l *Listener
 
 	reads, writes deadline
+	reading       atomic.Bool // the server waits for bytes, so it has worked on all that it has read
 
 	// Its place in one of the queues of l; owned by l.mu, as is forgotten.
 	place     place
@@ -61,6 +63,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error { return c.writes.want(t) }
 // Read reads from the network. After the Listener has ended the connection it returns no byte, also if
 // some came at that instant: a request is either served or never seen.
 func (c *conn) Read(p []byte) (n int, err error) {
+	c.reading.Store(true)
 	err = c.reads.do(func() error {
 		n, err = c.Conn.Read(p)
 		return err
@@ -70,6 +73,7 @@ func (c *conn) Read(p []byte) (n int, err error) {
 	if c.gone {
 		return 0, net.ErrClosed
 	}
+	c.reading.Store(false)
 	if n > 0 {
 		now := c.l.now()
 		if now.Sub(c.heard) >= quiet {

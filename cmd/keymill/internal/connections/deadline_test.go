@@ -110,6 +110,27 @@ func TestAReadIsEndedByADeadlineInThePast(t *testing.T) {
 	})
 }
 
+// TestBytesThatTheServerWorksOnAreNotEnded, however long a busy machine takes for it: they can be a whole request, which would
+// be served and not answered. When the server waits for more, they are not.
+func TestBytesThatTheServerWorksOnAreNotEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, there, _ := pipe(t)
+		go there.Write([]byte("GET / HTTP/1.1"))
+		if _, err := c.Read(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if c.endIf(time.Now(), (*conn).isQuiet) {
+			t.Fatal("bytes that were read are ended")
+		}
+		go c.Read(make([]byte, 100))
+		synctest.Wait()
+		if !c.endIf(time.Now(), (*conn).isQuiet) {
+			t.Error("a client that sends no more keeps its connection")
+		}
+	})
+}
+
 // TestAnEarlyTimerLosesNoByte: the timer passes while a part has been written.
 func TestAnEarlyTimerLosesNoByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

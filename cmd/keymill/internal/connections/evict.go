@@ -76,11 +76,14 @@ func (l *Listener) ask() {
 }
 
 // isQuiet reports whether a connection without a request has none that begins. HTTP/2 has frames that belong to no
-// request, and an attacker can send a header byte by byte, so bytes alone do not save it for long. c.mu and the mutex of
-// the Listener are held.
+// request, and an attacker can send a header byte by byte, so bytes alone do not save it for long. Bytes that the server
+// has read and not worked on yet can be a whole request: on a busy machine that can take longer than quiet. c.mu and the
+// mutex of the Listener are held.
 func (c *conn) isQuiet(now time.Time) bool {
 	switch {
 	case c.http2 && now.Sub(c.since) < flushTime:
+		return false
+	case !c.heard.IsZero() && !c.reading.Load():
 		return false
 	case c.heard.IsZero(), now.Sub(c.heard) >= quiet:
 		return true

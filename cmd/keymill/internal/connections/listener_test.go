@@ -21,7 +21,7 @@ import (
 )
 
 // failsafe only bounds a hang.
-const failsafe = 2 * time.Minute
+const failsafe = 5 * time.Minute
 
 // A world is an http.Server on a Listener.
 type world struct {
