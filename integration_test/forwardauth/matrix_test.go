@@ -48,11 +48,18 @@ const ofBilling = "billing|billing|read write|-"
 // TestTheProxiesOfTheDocuments with real programs and the configurations of the documents.
 func TestTheProxiesOfTheDocuments(t *testing.T) {
 	w := newWorld(t, true)
+	w.checks(w.proxies()...)
+}
+
+// checks sends good and bad tokens through proxies.
+func (w *world) checks(proxies ...*proxy) {
+	t := w.t
+	t.Helper()
 	good := w.token(w.billing, "orders")
 	other := w.token(w.client("clerk", "shop", "read"), "shop")
 	narrow := w.token(w.client("writer", "orders", "write"), "orders")
 	odd := w.sign(nil, map[string]any{"sub": "{env.HOME}$host %", "client_id": w.client("{env.HOME}$host %", "orders").ID, "scope": "write read"})
-	for _, p := range w.proxies() {
+	for _, p := range proxies {
 		p.letsIn("a good token", p.ask("/", bearer(good)), ofBilling)
 		p.letsIn("the imported key", p.ask("/", bearer(w.sign(nil, nil))), "billing|billing|read|-")
 		for what, token := range map[string]string{
@@ -72,6 +79,7 @@ func TestTheProxiesOfTheDocuments(t *testing.T) {
 			}
 		}
 		p.passesBodies(good)
+		p.passesTargets(good)
 		p.letsIn("an odd client", p.ask("/", bearer(odd)), "{env.HOME}$host%20%25|{env.HOME}$host%20%25|write read|-")
 		p.keepsOut("a missing scope", p.ask("/", bearer(narrow)), 403)
 		none := p.ask("/")
@@ -100,6 +108,25 @@ func (p *proxy) passesBodies(good string) {
 	defer p.mu.Unlock()
 	if p.method != "POST" || p.bodyBytes != size {
 		p.t.Errorf("%s: the service got %s with %d bytes", p.name, p.method, p.bodyBytes)
+	}
+}
+
+// passesTargets sends an encoded path, which no proxy may decode on the way, and asks for a WebSocket.
+func (p *proxy) passesTargets(good string) {
+	p.t.Helper()
+	const target = "/a%2Fb/%C3%A4?x=%20&audience=shop"
+	p.letsIn("an encoded path", p.ask(target, bearer(good)), ofBilling)
+	if p.target != target {
+		p.t.Errorf("%s: the service got %s, want %s", p.name, p.target, target)
+	}
+	if p.name == "nginx" { // its page has no lines for it
+		return
+	}
+	upgrade := []string{"Connection: Upgrade, X-Auth-Session", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+	p.keepsOut("a WebSocket without a token", p.ask("/", upgrade...), 401)
+	a := p.ask("/", append(upgrade, bearer(good))...)
+	if a.status != http.StatusSwitchingProtocols || learned(a.received) != ofBilling {
+		p.t.Errorf("%s, a WebSocket: %d, the service got %v", p.name, a.status, a.received)
 	}
 }
 

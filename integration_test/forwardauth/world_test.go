@@ -48,6 +48,7 @@ type world struct {
 	// Of the last request that reached the service; owned by mu.
 	received  http.Header
 	method    string
+	target    string // of the request line
 	bodyBytes int
 }
 
@@ -76,15 +77,28 @@ func newWorld(t *testing.T, onSocket bool) *world {
 	}
 	w.billing = w.client("billing", "orders", "read", "write")
 	w.importKey()
-	service := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	service := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.received, w.method, w.bodyBytes = r.Header.Clone(), r.Method, len(body)
+		w.received, w.method, w.target, w.bodyBytes = r.Header.Clone(), r.Method, r.RequestURI, len(body)
+		if r.Header.Get("Upgrade") == "websocket" {
+			switchProtocols(rw)
+		}
 	}))
 	t.Cleanup(service.Close)
 	w.service = service.Listener.Addr().String()
 	return w
+}
+
+// switchProtocols accepts a WebSocket and closes it.
+func switchProtocols(rw http.ResponseWriter) {
+	conn, _, err := rw.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 }
 
 func missing(t *testing.T, what string) {
@@ -278,7 +292,7 @@ func (w *world) nginx(name, address, site string) *proxy {
 	return w.run(name, address, "nginx", "-e", "stderr", "-c", config)
 }
 
-// proxies starts both programs with the configurations of the pages.
+// proxies starts the programs with the configurations of the pages. Traefik takes no socket.
 func (w *world) proxies() []*proxy {
 	w.t.Helper()
 	return w.proxiesWith(func(site string) string { return site })
@@ -288,7 +302,11 @@ func (w *world) proxies() []*proxy {
 func (w *world) proxiesWith(change func(site string) string) []*proxy {
 	w.t.Helper()
 	first, second := w.free(), w.free()
-	return []*proxy{w.nginx("nginx", first, change(w.nginxSite(first))), w.caddy("caddy", second, change(w.caddyfile(second)))}
+	all := []*proxy{w.nginx("nginx", first, change(w.nginxSite(first))), w.caddy("caddy", second, change(w.caddyfile(second)))}
+	if !strings.HasPrefix(w.verify, "unix:") {
+		all = append(all, w.traefik("traefik", w.free(), change))
+	}
+	return all
 }
 
 // nginxSite returns the site of the page at an address, and caddyfile that of Caddy's page.
