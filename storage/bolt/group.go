@@ -103,7 +103,7 @@ func (s *Store) nextCall(g *group) *call {
 		c := s.waitingCall()
 		if c == nil && !g.yielded {
 			g.yielded = true
-			runtime.Gosched() // returns at once if no goroutine waits for a processor
+			s.yield()
 			c = s.waitingCall()
 		}
 		return c
@@ -118,6 +118,24 @@ func (s *Store) nextCall(g *group) *call {
 		return c
 	case <-s.stopped:
 		return nil
+	}
+}
+
+// longYield is how long a yield may take and be repeated at the next commit: half of the time for which Go lets a goroutine
+// run while others wait.
+const longYield = 5 * time.Millisecond
+
+// yield lets goroutines that can run now make calls. It returns at once if none waits for a processor. While goroutines
+// compute for long on all processors, such as hashes of passwords, each commit would wait for its turn behind them. After
+// one has, none does for a hundred times as long.
+func (s *Store) yield() {
+	began := time.Now()
+	if began.Before(s.yieldAgain) {
+		return
+	}
+	runtime.Gosched()
+	if took := time.Since(began); took > longYield {
+		s.yieldAgain = began.Add(100 * took)
 	}
 }
 

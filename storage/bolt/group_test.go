@@ -110,6 +110,34 @@ func TestCallersThatCanRunJoinTheGroup(t *testing.T) {
 	t.Error("the first commit was for one call alone, five times")
 }
 
+// TestTheWriterDoesNotYieldToLongWork: otherwise each commit would wait for a turn behind the hashes of passwords. It may yield to
+// the first one. The scheduler may choose the caller of yield first, so that has some tries.
+func TestTheWriterDoesNotYieldToLongWork(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var b Store
+	compute := func() *atomic.Bool {
+		begun := new(atomic.Bool)
+		go func() {
+			begun.Store(true)
+			for start := time.Now(); time.Since(start) < 4*longYield; {
+			}
+		}()
+		return begun
+	}
+	for try := 0; b.yieldAgain.IsZero() && try < 5; try++ {
+		compute()
+		b.yield()
+	}
+	if again := time.Until(b.yieldAgain); again < 50*longYield {
+		t.Fatalf("after a long yield, the next one may come %v later", again)
+	}
+	begun := compute()
+	b.yield()
+	if begun.Load() {
+		t.Error("the writer yielded a second time")
+	}
+}
+
 // TestAGroupSharesOneCommit: functions of the group that fail, panic or end their
 // goroutine leave nothing behind, and each of their callers gets its own answer.
 func TestAGroupSharesOneCommit(t *testing.T) {
