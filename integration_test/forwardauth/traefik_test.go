@@ -39,7 +39,7 @@ var putIn = map[string]string{
 }
 
 // buildTraefik returns the program of testdata/traefik, built with the packages of Traefik as they are but for leftOut and
-// putIn. With -trimpath the build cache knows them in another directory.
+// putIn.
 var buildTraefik = sync.OnceValues(func() ([]byte, error) {
 	source, err := downloadTraefik()
 	if err != nil {
@@ -63,7 +63,7 @@ var buildTraefik = sync.OnceValues(func() ([]byte, error) {
 			return nil, err
 		}
 	}
-	if _, err := goCommand(dir, "build", "-trimpath", "-ldflags=-s -w", "-o", "program", "."); err != nil {
+	if _, err := goCommand(dir, "build", "-ldflags=-s -w", "-o", "program", "."); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(filepath.Join(dir, "program"))
