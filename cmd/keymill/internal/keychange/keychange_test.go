@@ -291,6 +291,9 @@ func TestAnInterruptedWaitRotatesNothing(t *testing.T) {
 	if _, err := r.Run(ctx); err == nil || err.Error() != "interrupted; the key was not rotated" || f.rotations != 0 {
 		t.Errorf("%v, %d rotations after %q", err, f.rotations, f.requests)
 	}
+	if _, err := r.Run(ctx); err == nil || err.Error() != "interrupted; the key was not rotated" {
+		t.Errorf("before the first answer: %v", err)
+	}
 }
 
 // TestARevokedKeyIsFollowedUntilNoPinnedVerifierHoldsIt, under each of its kids, and over a restart of the server.

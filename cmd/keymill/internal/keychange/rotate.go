@@ -45,7 +45,10 @@ func (r *Rotation) Run(ctx context.Context) (api.Rotation, error) {
 		return done, withWays(err)
 	}
 	keys, err := r.list(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return api.Rotation{}, r.interrupted()
+	case err != nil:
 		return api.Rotation{}, err
 	}
 	r.before = r.staged(keys, "active").KID

@@ -72,9 +72,10 @@ func TestAMigrationGivesUpAServerThatIsStopped(t *testing.T) {
 		from, want := newDir(t, 100)
 		to := filepath.Join(t.TempDir(), "target")
 		s := newServer(t, from)
+		patience := 300 * time.Millisecond
 		move := func(step func(string) error) (notes string, err error) {
 			var out bytes.Buffer
-			m := &migration{Options: Options{From: from, To: to, Notes: &out, Password: noPassword, step: step, patience: 300 * time.Millisecond}, progress: terminal.NewProgress(&out)}
+			m := &migration{Options: Options{From: from, To: to, Notes: &out, Password: noPassword, step: step, patience: patience}, progress: terminal.NewProgress(&out)}
 			must(t, m.addresses())
 			m.from = m.saying(liveSource(adminapi.New(filepath.Join(from, "admin.sock")), m.patience))
 			must(t, step("look"))
@@ -111,6 +112,7 @@ func TestAMigrationGivesUpAServerThatIsStopped(t *testing.T) {
 			must(t, err)
 		}
 		s.runs.Unlock()
+		patience = time.Minute
 		if _, err := move(func(string) error { return nil }); err != nil {
 			t.Errorf("%s: the same command again: %v", at, err)
 		}
