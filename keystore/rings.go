@@ -171,8 +171,9 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 		return nil, err
 	}
 	if r.rsa.Status().Signer == libcrypto.Libcrypto {
-		// A call of C leaves its processor of Go to others, so with one for each a core has nothing to do between two calls.
-		r.queues[RS256] = signing.NewQueue(2 * runtime.GOMAXPROCS(0))
+		// A call of C leaves its processor of Go to others, so with one call for each a core has nothing to do between two. With
+		// more than one further call, the kernel interrupts more of them in the middle, each for some milliseconds.
+		r.queues[RS256] = signing.NewQueue(runtime.GOMAXPROCS(0) + 1)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
