@@ -10,7 +10,7 @@
 // at once. It does not wait for more callers: that was measured and was slower at every
 // level of concurrency. It yields its processor once before a commit, so that goroutines that
 // can run and are about to call join the group, unless others compute for long. On a busy
-// machine, fewer and larger commits take 5 to 10 % less processor time for a request.
+// machine, fewer and larger commits take about 5 % less processor time for a refresh.
 // Each function has its own storage.Overlay, because bbolt has no
 // savepoints: a function that fails must neither undo nor repeat the others. The group's
 // functions run one after the other, and each sees the writes of those before it. All
