@@ -16,8 +16,14 @@ func Open(ctx context.Context, c Config) (*optimistic.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Options.Deadline = e.deadline + e.deadline/10 // so that the Engine, which names the database, says first that it is away
-	return optimistic.New(e, c.Options), nil
+	return e.NewStore(c.Options), nil
+}
+
+// NewStore returns the store of the Engine. Its calls wait a little longer than the Engine, so that the Engine, which names the
+// database, says first that it is away.
+func (e *Engine) NewStore(o optimistic.Options) *optimistic.Store {
+	o.Deadline = e.deadline + e.deadline/10
+	return optimistic.New(e, o)
 }
 
 // Bounds of one transaction of Load, so that it is written well within the time that a request may take.

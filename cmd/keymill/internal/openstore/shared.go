@@ -45,5 +45,5 @@ func openEngine(ctx context.Context, c *config.Config, create bool, o optimistic
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Store: optimistic.New(engine, o), engine: engine}, nil
+	return &Store{Store: engine.NewStore(o), engine: engine}, nil
 }
