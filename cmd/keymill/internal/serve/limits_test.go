@@ -2,6 +2,7 @@ package serve
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -36,6 +37,7 @@ func limitRows(t *testing.T) map[string]string {
 // TestTheDocumentHasTheLimitsOfTheListeners. Package endpoint compares those of requests.
 func TestTheDocumentHasTheLimitsOfTheListeners(t *testing.T) {
 	rows := limitRows(t)
+	http2 := (&server{log: slog.New(slog.DiscardHandler)}).httpServer(nil).HTTP2
 	ofEndpoint := []string{"header, lines", "body of a request", "parameters of a form or a query"}
 	most := ""
 	for _, s := range config.Settings() {
@@ -52,6 +54,7 @@ func TestTheDocumentHasTheLimitsOfTheListeners(t *testing.T) {
 		"header, bytes":                                     fmt.Sprintf("%d KiB,", maxHeaderBytes>>10),
 		"requests at a time on a connection of HTTP/2":      fmt.Sprint(maxStreams),
 		"bytes of a request of HTTP/2 that wait to be read": fmt.Sprintf("%d KiB", streamBytes>>10),
+		"silence of a client on a connection of HTTP/2":     fmt.Sprintf("%s, and then %s for", http2.SendPingTimeout, http2.PingTimeout),
 		"time of requests in flight after SIGTERM":          fmt.Sprint(DrainTime),
 		"time of a whole stop":                              fmt.Sprint((stopLimit + flushTime + 200*time.Millisecond).Round(time.Second)),
 	} {
