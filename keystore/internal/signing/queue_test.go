@@ -12,36 +12,39 @@ import (
 )
 
 func TestJobsRunInOrderOfArrival(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := NewQueue(1)
-		held := make(chan struct{})
-		go q.Do(t.Context(), func() { <-held })
+	for _, q := range []*Queue{NewQueue(1), NewQueueOutside(1)} {
+		synctest.Test(t, func(t *testing.T) { testOrder(t, q) })
+	}
+}
+
+func testOrder(t *testing.T, q *Queue) {
+	held := make(chan struct{})
+	go q.Do(t.Context(), func() { <-held })
+	synctest.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- q.Do(ctx, func() { t.Error("a cancelled job ran") }) }()
+	synctest.Wait()
+	var order []int
+	for i := range MaxWaiting - 1 {
+		go q.Do(t.Context(), func() { order = append(order, i) })
 		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		left := make(chan error, 1)
-		go func() { left <- q.Do(ctx, func() { t.Error("a cancelled job ran") }) }()
-		synctest.Wait()
-		var order []int
-		for i := range MaxWaiting - 1 {
-			go q.Do(t.Context(), func() { order = append(order, i) })
-			synctest.Wait()
-		}
-		if err := q.Do(t.Context(), func() { t.Error("a job ran although the queue was full") }); !errors.Is(err, ErrFull) || !q.Full() {
-			t.Errorf("a job for a full queue: %v", err)
-		}
-		cancel()
-		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("the cancelled job: %v", err)
-		}
-		close(held)
-		synctest.Wait()
-		if len(order) != MaxWaiting-1 || !slices.IsSorted(order) {
-			t.Errorf("%d jobs ran, in order: %v", len(order), slices.IsSorted(order))
-		}
-		if q.free != 1 || len(q.jobs) != 0 {
-			t.Errorf("%d places are free, %d jobs are left", q.free, len(q.jobs))
-		}
-	})
+	}
+	if err := q.Do(t.Context(), func() { t.Error("a job ran although the queue was full") }); !errors.Is(err, ErrFull) || !q.Full() {
+		t.Errorf("a job for a full queue: %v", err)
+	}
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("the cancelled job: %v", err)
+	}
+	close(held)
+	synctest.Wait()
+	if len(order) != MaxWaiting-1 || !slices.IsSorted(order) {
+		t.Errorf("%d jobs ran, in order: %v", len(order), slices.IsSorted(order))
+	}
+	if q.free != 1 || len(q.jobs) != 0 {
+		t.Errorf("%d places are free, %d jobs are left", q.free, len(q.jobs))
+	}
 }
 
 func TestJobsAreBounded(t *testing.T) {
