@@ -19,8 +19,15 @@ const leastForBatch = 5
 // errWaited ends a call that has waited behind others for too long. Nothing of it was sent.
 var errWaited = fmt.Errorf("%w: the database is slow, and earlier requests have not ended in time", storage.ErrUnavailable)
 
-// send sends an item to a queue, unless the timer fires before.
-func send[T any](ctx context.Context, timer *time.Timer, queue chan<- T, item T) error {
+// send sends an item to a queue, unless the time is over before.
+func send[T any](ctx context.Context, until time.Time, queue chan<- T, item T) error {
+	select {
+	case queue <- item: // without a timer
+		return nil
+	default:
+	}
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
 	select {
 	case queue <- item:
 		return nil
@@ -31,8 +38,15 @@ func send[T any](ctx context.Context, timer *time.Timer, queue chan<- T, item T)
 	}
 }
 
-// await waits for done, unless the timer fires before.
-func await(ctx context.Context, timer *time.Timer, done <-chan struct{}) error {
+// await waits for done, unless the time is over before.
+func await(ctx context.Context, until time.Time, done <-chan struct{}) error {
+	select {
+	case <-done: // without a timer
+		return nil
+	default:
+	}
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
 	select {
 	case <-done:
 		return nil

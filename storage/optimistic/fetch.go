@@ -17,12 +17,10 @@ type request struct {
 // fetch reads records in one Fetch with those of other callers. The keys differ.
 func (s *Store) fetch(ctx context.Context, until time.Time, keys []string) ([]Record, error) {
 	r := &request{keys: keys, done: make(chan struct{})}
-	timer := time.NewTimer(time.Until(until))
-	defer timer.Stop()
-	if err := send(ctx, timer, s.fetches, r); err != nil {
+	if err := send(ctx, until, s.fetches, r); err != nil {
 		return nil, err
 	}
-	if err := await(ctx, timer, r.done); err != nil {
+	if err := await(ctx, until, r.done); err != nil {
 		return nil, err
 	}
 	return r.records, r.err

@@ -131,7 +131,7 @@ func (s *Store) try(c *call) (again bool, err error) {
 	if done, again, err := s.alone(c); done {
 		return again, err
 	}
-	if err := s.queue(c); err != nil {
+	if err := send(c.ctx, c.sendBy, s.updates, c); err != nil {
 		return false, err
 	}
 	for {
@@ -141,18 +141,6 @@ func (s *Store) try(c *call) (again bool, err error) {
 		}
 		c.obey(o)
 	}
-}
-
-// queue gives the call to a committer.
-func (s *Store) queue(c *call) error {
-	select {
-	case s.updates <- c:
-		return nil
-	default:
-	}
-	timer := time.NewTimer(time.Until(c.sendBy))
-	defer timer.Stop()
-	return send(c.ctx, timer, s.updates, c)
 }
 
 // begin counts a transaction, so that Close waits for it.

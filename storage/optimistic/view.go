@@ -95,13 +95,11 @@ type check struct {
 // compare returns the records as they are at one instant after the call. While it waits, the caller works ahead.
 func (s *Store) compare(ctx context.Context, until time.Time, records []Record) (instant, error) {
 	c := &check{records: records, done: make(chan struct{})}
-	timer := time.NewTimer(time.Until(until))
-	defer timer.Stop()
-	if err := send(ctx, timer, s.views, c); err != nil {
+	if err := send(ctx, until, s.views, c); err != nil {
 		return nil, err
 	}
 	storage.WorkAhead(ctx)
-	if err := await(ctx, timer, c.done); err != nil {
+	if err := await(ctx, until, c.done); err != nil {
 		return nil, err
 	}
 	return c.instant, c.err
