@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -140,4 +141,16 @@ func TestAStoreWithAnyRecordIsNotEmpty(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAStopDoesNotWaitForAKey: an RSA key can take longer on a slow machine than a stop may.
+func TestAStopDoesNotWaitForAKey(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for range 5 { // a key can be made before this goroutine has a processor again
+		if _, err := generate(ctx, RS256); errors.Is(err, context.Canceled) {
+			return
+		}
+	}
+	t.Error("a stop waited for an RSA key, five times")
 }

@@ -48,7 +48,7 @@ func (r *Rings) hasReserve(alg string) bool {
 
 func (r *Rings) makeReserve(ctx context.Context, alg string, unstored map[string]crypto.Signer) error {
 	if unstored[alg] == nil {
-		key, err := keytype.Generate(alg)
+		key, err := generate(ctx, alg)
 		if err != nil {
 			return err
 		}
@@ -71,6 +71,24 @@ func (r *Rings) makeReserve(ctx context.Context, alg string, unstored map[string
 	return nil
 }
 
+// generate makes a key. It returns when ctx ends: an RSA key can take longer on a slow machine than a stop may. The key that
+// is made after that is thrown away.
+func generate(ctx context.Context, alg string) (crypto.Signer, error) {
+	var key crypto.Signer
+	var err error
+	made := make(chan struct{})
+	go func() {
+		defer close(made)
+		key, err = keytype.Generate(alg)
+	}()
+	select {
+	case <-made:
+		return key, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // makeMissing makes the keys that a ring needs before Open returns: one to sign and one to be
 // published next. It makes them in parallel, because an RSA key can take a second.
 func (r *Rings) makeMissing(ctx context.Context) error {
@@ -84,7 +102,7 @@ func (r *Rings) makeMissing(ctx context.Context) error {
 	for _, alg := range r.cfg.Algorithms {
 		for range max(0, 2-len(r.snapshot.Load().rings[alg].Keys)) {
 			wg.Go(func() {
-				key, err := keytype.Generate(alg)
+				key, err := generate(ctx, alg)
 				out <- generated{alg, key, err}
 			})
 		}
