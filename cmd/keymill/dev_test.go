@@ -185,20 +185,25 @@ func TestDevKeepsItsCredentials(t *testing.T) {
 // login logs in at the simplejwt login endpoint.
 func login(t *testing.T, c *child, name, password string) (status int, body string) {
 	t.Helper()
-	raw, err := json.Marshal(map[string]string{"username": name, "password": password})
+	status, body, err := tryLogin(c, name, password)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return status, body
+}
+
+func tryLogin(c *child, name, password string) (status int, body string, err error) {
+	raw, err := json.Marshal(map[string]string{"username": name, "password": password})
+	if err != nil {
+		return 0, "", err
 	}
 	resp, err := http.Post(c.url("/api/token/"), "application/json", bytes.NewReader(raw))
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(answer)
+	return resp.StatusCode, string(answer), err
 }
 
 // TestDevUpgradesATrialStoreOfAnEarlierVersion: its public client had no grant, and there was

@@ -29,8 +29,14 @@ func TestALoginOfManySessionsIsNotSlowFarAway(t *testing.T) {
 	for range 4 {
 		fill.Go(func() {
 			for range sessionlist.Max / 4 {
-				if status, body := login(t, server, "alice", "correct horse battery"); status != http.StatusOK {
-					t.Errorf("%d %s", status, body)
+				var status int
+				var body string
+				var err error
+				if !eventually(failsafe, func() bool { // a busy machine answers some 503, or too late
+					status, body, err = tryLogin(server, "alice", "correct horse battery")
+					return err == nil && status == http.StatusOK
+				}) {
+					t.Errorf("%d %s %v", status, body, err)
 				}
 			}
 		})

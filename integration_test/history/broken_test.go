@@ -54,7 +54,7 @@ func TestABrokenStoreHasNoSuchOrder(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			// On a slow machine few requests overlap in a second.
 			for tries := 1; ; tries++ {
-				h := record(t, openBroken(t, tt.schema, tt.engine), func() { time.Sleep(time.Second) })
+				h := record(t, openBroken(t, tt.schema, tt.engine), func(*recorder) { time.Sleep(time.Second) })
 				found := impossible(t, h.history)
 				if (len(found) > 0) == tt.broken {
 					return

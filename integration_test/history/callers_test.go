@@ -36,7 +36,7 @@ type recorder struct {
 }
 
 // record runs callers on the stores while act runs, and returns what they did.
-func record(t *testing.T, stores []storage.Store, act func()) *recorder {
+func record(t *testing.T, stores []storage.Store, act func(*recorder)) *recorder {
 	t.Helper()
 	h := &recorder{t: t, began: time.Now()}
 	ctx, stop := context.WithCancel(t.Context())
@@ -53,10 +53,23 @@ func record(t *testing.T, stores []storage.Store, act func()) *recorder {
 			}
 		}
 	}
-	act()
+	act(h)
 	stop()
 	all.Wait()
 	return h
+}
+
+// await waits until that many requests are recorded, on a machine that is as slow as it may be.
+func (h *recorder) await(requests int) {
+	recorded := func() int {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.history)
+	}
+	const failsafe = 3 * time.Minute // only bounds a hang
+	for end := time.Now().Add(failsafe); recorded() < requests && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func (h *recorder) String() string {

@@ -48,8 +48,9 @@ func open(t *testing.T, url string) (stores []storage.Store) {
 func TestHistoriesOfSeveralNodesAreLinearizable(t *testing.T) {
 	server := postgrestest.Start(t)
 	proxy := server.Proxy(t)
+	const enough = 300 // requests
 	cuts, restarts := counts.Of("history-cuts"), counts.Of("history-server-restarts")
-	h := record(t, open(t, proxy.URL(server.NewDatabase(t))), func() {
+	h := record(t, open(t, proxy.URL(server.NewDatabase(t))), func(h *recorder) {
 		for range cuts {
 			time.Sleep(30*time.Millisecond + rand.N(40*time.Millisecond))
 			proxy.Cut()
@@ -60,12 +61,13 @@ func TestHistoriesOfSeveralNodesAreLinearizable(t *testing.T) {
 				time.Sleep(300 * time.Millisecond)
 			}
 		}
+		h.await(enough)
 	})
 	for _, world := range impossible(t, h.history) {
 		t.Errorf("no order of these requests has these answers:\n%s", describe(h.history, world))
 	}
-	if h.away+h.unknown > 0 || len(h.history) < 300 {
-		t.Errorf("%s, want at least 300 and no failure", h)
+	if h.away+h.unknown > 0 || len(h.history) < enough {
+		t.Errorf("%s, want at least %d and no failure", h, enough)
 	}
 	if !t.Failed() {
 		t.Logf("counted: %d requests of %d nodes over %d cuts and %d restarts; 0 failed, 0 violations", len(h.history), nodes, cuts, 2*restarts)
