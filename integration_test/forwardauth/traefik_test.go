@@ -87,7 +87,7 @@ func downloadTraefik() (string, error) {
 
 func goCommand(dir string, args ...string) ([]byte, error) {
 	cmd := exec.Command("go", args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=")
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -94,8 +94,9 @@ func (q *request) isWhole() {
 	q.whole = true
 }
 
-// answer notes that the answer begins, and dates it. "Connection: close" ends a connection behind the answer. For HTTP/2 net/http sends
-// GOAWAY in its place: the requests that have come are answered, and the client sends others on a new connection.
+// answer notes that the answer begins, and dates it. "Connection: close" ends a connection behind the answer. For HTTP/2
+// net/http sends GOAWAY in its place: the requests that have come are answered, and the client sends others on a new
+// connection.
 func (q *request) answer() {
 	now := time.Now() // Date needs the wall clock
 	q.c.mu.Lock()
