@@ -7,7 +7,7 @@ import "context"
 //
 // A store on the network runs next while it asks the database whether what fn has read still holds. So next can run
 // several times, also after a run of fn that is discarded, and nothing that it makes may leave the program before ViewThen
-// has returned nil. It has no effect except that it assigns, as fn. Other than fn it may sign and wait, because no
+// has returned nil. Like fn, it has no effect except that it assigns. Unlike fn, it may sign and wait, because no
 // transaction is open.
 func ViewThen(ctx context.Context, s Store, fn func(Reader) error, next func()) error {
 	a := &ahead{next: next}

@@ -116,7 +116,8 @@ var (
 	// ErrUnavailable too, because nothing was written.
 	ErrMoved = errors.New("the store was moved to another place")
 	// ErrUnknownOutcome means that the commit of this call failed and that its writes may be durable
-	// or not. Status says whether the store goes on. bbolt refuses all work from then on.
+	// or not. Status says whether the store goes on. bbolt refuses all work from then on. It never
+	// matches ErrUnavailable or ErrNoSpace, which mean that nothing was written.
 	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("store is closed")

@@ -53,8 +53,11 @@ func (t turn) end() { <-t.taken }
 
 // alone commits the call in its caller's goroutine, if it is the only Update. It reports whether it did so, and returns
 // what try does. A function that has to run again goes to the committer. So does a call whose context has ended: it ends
-// in the queue.
+// in the queue. A call whose reads took too long ends here, as it does in a group.
 func (s *Store) alone(c *call) (done, again bool, err error) {
+	if time.Now().After(c.sendBy) {
+		return true, false, errWaited
+	}
 	if c.runs > 1 || !s.single() || s.updating.Load() > 1 || c.ctx.Err() != nil || !s.turn.try() {
 		return false, false, nil
 	}

@@ -19,6 +19,18 @@ const leastForBatch = 5
 // errWaited ends a call that has waited behind others for too long. Nothing of it was sent.
 var errWaited = fmt.Errorf("%w: the database is slow, and earlier requests have not ended in time", storage.ErrUnavailable)
 
+// errSlow ends a call that only read, if the Engine has not answered it before the deadline of the Store.
+var errSlow = fmt.Errorf("%w: the database is slow, and has not answered in time", storage.ErrUnavailable)
+
+// ofStore returns the error of a request without writes whose context has a deadline of the Store. The caller does not know of
+// that deadline.
+func ofStore(err error) error {
+	if err == context.DeadlineExceeded {
+		return errSlow
+	}
+	return err
+}
+
 // send sends an item to a queue, unless the time is over before.
 func send[T any](ctx context.Context, until time.Time, queue chan<- T, item T) error {
 	select {
@@ -38,7 +50,7 @@ func send[T any](ctx context.Context, until time.Time, queue chan<- T, item T) e
 	}
 }
 
-// await waits for done, unless the time is over before.
+// await waits for done, unless the time is over before. An answer that is there counts, however late its caller looks for it.
 func await(ctx context.Context, until time.Time, done <-chan struct{}) error {
 	select {
 	case <-done: // without a timer

@@ -135,3 +135,94 @@ func TestAWaitBehindAnotherCommitCountsForTheDeadline(t *testing.T) {
 		})
 	}
 }
+
+// A lateEngine answers no Commit and no Scan before the end of its context while it is silent, and its Fetches take long.
+type lateEngine struct {
+	optimistic.Engine
+	silent  atomic.Bool
+	fetch   time.Duration
+	commits atomic.Int64
+}
+
+func (e *lateEngine) Fetch(ctx context.Context, keys []string) ([]optimistic.Record, error) {
+	time.Sleep(e.fetch)
+	return e.Engine.Fetch(ctx, keys)
+}
+
+func (e *lateEngine) Scan(ctx context.Context, start, end string, limit int) ([]optimistic.Record, error) {
+	if e.silent.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return e.Engine.Scan(ctx, start, end, limit)
+}
+
+func (e *lateEngine) Commit(ctx context.Context, committer int, b *optimistic.Batch) (int64, *optimistic.Stale, error) {
+	e.commits.Add(1)
+	if e.silent.Load() {
+		<-ctx.Done()
+		return 0, nil, ctx.Err()
+	}
+	return e.Engine.Commit(ctx, committer, b)
+}
+
+// TestTheDeadlineOfTheStoreIsNotOneOfItsCaller, who is told that the store cannot be reached.
+func TestTheDeadlineOfTheStoreIsNotOneOfItsCaller(t *testing.T) {
+	for what, fn := range map[string]func(tx storage.Tx) error{
+		"an Update that reads": func(tx storage.Tx) error { _, err := tx.GetAll("known"); return err },
+		"a Scan": func(tx storage.Tx) error {
+			for _, err := range tx.Scan("", "") {
+				return err
+			}
+			return nil
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			e := &lateEngine{Engine: enginetest.NewDatabase().Open(enginetest.Faults{})}
+			s := optimistic.New(e, optimistic.Options{})
+			defer s.Close()
+			put(t, s, "known", "1")
+			e.silent.Store(true)
+			began := time.Now()
+			if err := s.Update(t.Context(), fn); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 10*time.Second {
+				t.Errorf("%s: %v after %s", what, err, time.Since(began))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := s.Update(ctx, fn); what == "a Scan" && err != context.DeadlineExceeded {
+				t.Errorf("after the deadline of the caller: %v", err)
+			}
+		})
+	}
+}
+
+// TestACallWhoseReadsTookTooLongSendsNothing: the time that is left is too short to learn what became of it.
+func TestACallWhoseReadsTookTooLongSendsNothing(t *testing.T) {
+	for _, committers := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			e := &lateEngine{Engine: enginetest.NewDatabase().Open(enginetest.Faults{}), fetch: 9 * time.Second}
+			s := optimistic.New(e, optimistic.Options{Committers: committers})
+			defer s.Close()
+			err := s.Update(t.Context(), func(tx storage.Tx) error { _, err := count(tx, "a"); return err })
+			if sent := e.commits.Load(); !errors.Is(err, storage.ErrUnavailable) || sent != 0 {
+				t.Errorf("%d committers: %v, and %d commits were sent", committers, err, sent)
+			}
+		})
+	}
+}
+
+// TestAnAnswerThatIsThereCounts, although what its caller did in the meantime took longer than the deadline.
+func TestAnAnswerThatIsThereCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := optimistic.New(enginetest.NewDatabase().Open(enginetest.Faults{}), optimistic.Options{})
+		defer s.Close()
+		put(t, s, "a", "1")
+		for range 20 {
+			err := storage.ViewThen(t.Context(), s, func(r storage.Reader) error { _, err := get(r, "a"); return err },
+				func() { time.Sleep(time.Minute) })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

@@ -169,7 +169,11 @@ func (s *Store) send(committer int, g *group) (_ *Stale, away, err error) {
 	if err != nil {
 		s.cache.drop(b.Reads)
 	}
-	return nil, failureOfAll(err, begun), err
+	away = failureOfAll(err, begun)
+	if len(b.Writes) == 0 {
+		err = ofStore(err)
+	}
+	return nil, away, err
 }
 
 func (s *Store) committed(begun time.Time, writes []storage.Write, calls int) {

@@ -42,8 +42,8 @@
 //
 // # Views
 //
-// A View has a committer of its own, so it waits for no write. While it waits for the comparison, its caller does what follows in
-// a storage.ViewThen. If a record has changed, the function
+// A View has a committer of its own, so it waits for no write. While it waits for the comparison, its caller runs the second
+// function of a storage.ViewThen. If a record has changed, the function
 // runs again on the records of the instant of the comparison, and that run needs no other one. A View that
 // scans, or reads many keys, uses Engine.Snapshot.
 //

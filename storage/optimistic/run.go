@@ -179,11 +179,14 @@ func (r *run) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 }
 
 // scan asks for the next records of a range.
-func (s *Store) scan(ctx context.Context, until time.Time, from, end string) ([]Record, error) {
-	ctx, cancel := context.WithDeadline(ctx, until)
+func (s *Store) scan(caller context.Context, until time.Time, from, end string) ([]Record, error) {
+	ctx, cancel := context.WithDeadline(caller, until)
 	defer cancel()
 	page, err := s.engine.Scan(ctx, from, end, scanRecords)
-	return page, s.health.note(err)
+	if s.health.note(err); caller.Err() == nil {
+		err = ofStore(err)
+	}
+	return page, err
 }
 
 // clone never returns nil, because GetAll returns nil for an absent record.

@@ -55,7 +55,8 @@ type Store struct {
 
 	updating atomic.Int64 // Updates under way
 
-	// Unbuffered: a queue is the callers that wait to send.
+	// Queues. updates and fetches are unbuffered: what waits in them is the callers that wait to send. A View waits for its
+	// result only after it has worked ahead, so views has room.
 	updates chan *call
 	views   chan *check
 	fetches chan *request

@@ -196,6 +196,9 @@ func TestACommitThatWaitsForItsStandbyIsNeverCanceled(t *testing.T) {
 	if !errors.Is(err, storage.ErrUnknownOutcome) {
 		t.Fatal(err)
 	}
+	if errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrNoSpace) {
+		t.Errorf("an error that also says that nothing was written: %v", err)
+	}
 	checkLine(t, err)
 	wantIn(t, err.Error(), "does not answer in time")
 	standby.Begin(t)

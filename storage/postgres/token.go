@@ -92,7 +92,8 @@ func (e *Engine) writeOnce(ctx context.Context, c *committer, send transaction) 
 	switch {
 	case unknown != nil:
 		c.id = "" // the next commit must not wait for this one
-		return fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, e.fault(unknown))
+		// The reason is text only: an error that matches ErrUnavailable or ErrNoSpace means that nothing was written.
+		return fmt.Errorf("%w: %v", storage.ErrUnknownOutcome, e.fault(unknown))
 	case written:
 		return nil
 	}
