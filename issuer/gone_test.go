@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/due"
 	"keymill/issuer/refusal"
 	"keymill/jwks"
+	"keymill/keystore"
 	"keymill/storage"
 )
 
@@ -277,9 +278,50 @@ func (s aheadStore) View(ctx context.Context, fn func(storage.Reader) error) err
 	return s.Store.View(ctx, fn)
 }
 
+// A confirmingStore works ahead, and does something before it confirms what a View has read.
+type confirmingStore struct {
+	storage.Store
+	act func()
+}
+
+func (s confirmingStore) View(ctx context.Context, fn func(storage.Reader) error) error {
+	err := s.Store.View(ctx, fn)
+	storage.WorkAhead(ctx)
+	s.act()
+	return err
+}
+
+// TestATokenThatWaitsForItsStoreIsOfAKeyThatIsNotRevoked: the key was revoked after it had signed, and before a slow store confirmed
+// the decision.
+func TestATokenThatWaitsForItsStoreIsOfAKeyThatIsNotRevoked(t *testing.T) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
+		a.withoutCleanUp() // it uses the store
+		a.web()
+		secret := a.service("billing", "orders")
+		header := func() string {
+			header, _, _ := strings.Cut(must[Grant](t)(a.token("billing", secret)).AccessToken, ".")
+			return header
+		}
+		before, under := header(), a.Issuer.store
+		a.Issuer.store = confirmingStore{under, func() {
+			a.Issuer.store = under
+			time.Sleep(2 * time.Second)
+			for _, k := range must[[]keystore.KeyInfo](t)(a.keys.List(t.Context())) {
+				if k.Stage == keystore.Active {
+					must[keystore.Revocation](t)(a.keys.Revoke(t.Context(), keystore.RevokeRequest{KID: k.KID}, "test"))
+				}
+			}
+		}}
+		if slow, after := header(), header(); slow != after || slow == before {
+			t.Errorf("signed with %s, want %s, and not %s", slow, after, before)
+		}
+	})
+}
+
 // TestATokenThatWasSignedTooEarlyIsThrownAway: its client was removed before the store confirmed the decision.
 func TestATokenThatWasSignedTooEarlyIsThrownAway(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
+		a.withoutCleanUp() // it uses the store
 		a.web()
 		secret := a.service("billing", "orders")
 		under := a.Issuer.store
@@ -300,6 +342,7 @@ func TestATokenThatWasSignedTooEarlyIsThrownAway(t *testing.T) {
 // after the id was used again.
 func TestATokenThatWaitedForItsSignatureIsOfTheRemovedClient(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
+		a.withoutCleanUp() // it uses the store
 		a.web()
 		asker, secret := a.asker("api", "orders"), a.service("billing", "orders")
 		under := a.Issuer.store

@@ -10,6 +10,10 @@ import (
 	"keymill/storage"
 )
 
+// maxAhead is how old a signature may be when its token leaves. An older one is made again: a slow store can take seconds to confirm
+// the decision, and the key can be revoked in that time.
+const maxAhead = time.Second
+
 // clientCredentials serves the grant client_credentials. The client is the subject. It gets no
 // refresh token, because it can ask again.
 //
@@ -17,6 +21,7 @@ import (
 func clientCredentials(i *Issuer, ctx context.Context, req TokenRequest) (Grant, error) {
 	var e entitlement
 	var signed signature
+	var at time.Time // when it was made
 	now, decided := i.keys.Now(), i.keys.WallTime()
 	err := storage.ViewThen(ctx, i.store, func(r storage.Reader) (err error) {
 		e, err = i.entitleClient(r, req, now)
@@ -24,9 +29,12 @@ func clientCredentials(i *Issuer, ctx context.Context, req TokenRequest) (Grant,
 		// the client of this decision, see issuedBefore.
 		e.decided = decided
 		return err
-	}, func() { signed = i.signQuietly(ctx, e) })
+	}, func() { signed, at = i.signQuietly(ctx, e), time.Now() })
 	if err != nil {
 		return Grant{}, err
+	}
+	if time.Since(at) > maxAhead {
+		signed = i.signQuietly(ctx, e)
 	}
 	if err := i.keys.Current(); err != nil { // the process may have been paused while it waited for the store
 		return Grant{}, err

@@ -27,12 +27,12 @@ func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 		return err.Error(), 0, true
 	case errors.Is(err, storage.ErrDamaged):
 		return "a record is damaged, see the server's log and keymill doctor: " + err.Error(), 0, true
+	case errors.Is(err, storage.ErrUnknownOutcome): // before all that say that nothing was written
+		return "a commit failed, so the change may have been made or not: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrNoSpace):
 		return "the disk is full; nothing was written", storeWait, true
 	case HasMoved(err):
 		return "nothing was written: " + err.Error() + "; make the change at a server of that store", storeWait, true
-	case errors.Is(err, storage.ErrUnknownOutcome): // before ErrUnavailable, which the reason can be
-		return "a commit failed, so the change may have been made or not: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrUnavailable):
 		return "the store is not available; nothing was written: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrBroken), errors.Is(err, storage.ErrClosed):

@@ -8,12 +8,13 @@ import (
 	"keymill/storage"
 )
 
-// TestAnUnknownOutcomeIsNotCalledUnwritten, although a database that is away is its reason.
+// TestAnUnknownOutcomeIsNotCalledUnwritten, also if the error says as well that a database is away or full.
 func TestAnUnknownOutcomeIsNotCalledUnwritten(t *testing.T) {
 	away := fmt.Errorf("%w: the server does not answer in time", storage.ErrUnavailable)
 	for err, written := range map[error]string{
 		away: "nothing was written",
-		fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, away): "may have been made or not",
+		fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, away):               "may have been made or not",
+		fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, storage.ErrNoSpace): "may have been made or not",
 	} {
 		if reason, wait, ok := Of(err); !ok || wait == 0 || !strings.Contains(reason, written) {
 			t.Errorf("%v: %q, %v", err, reason, wait)
