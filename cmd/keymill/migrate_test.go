@@ -184,6 +184,9 @@ func TestAStoreMovesWhileItIsServed(t *testing.T) {
 	}
 	m.signs(first)
 	m.signs(second)
+	if checks, code := a.diagnosisWith(append(a.env(), sharedEnv...)); code == 0 || checks["migration"].OK || !strings.Contains(checks["servers"].Detail, "cannot say so") {
+		t.Errorf("doctor beside the servers of the database: code %d, %+v", code, checks)
+	}
 	inFile := d.startWith(append(d.env(), sharedEnv...), d.serveArgs()...)
 	m.goTo(inFile)
 	m.goOn(5)

@@ -184,3 +184,5 @@ COMMIT;
 --   GRANT SELECT ON keymill.schema TO its_role;
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON keymill.record, keymill.node TO its_role;
 --   GRANT EXECUTE ON FUNCTION keymill.compare_v1, keymill.commit_v2 TO its_role;
+--
+-- It also needs CONNECT on the database. Every role has that unless someone has revoked it from PUBLIC.

@@ -14,6 +14,7 @@ import (
 	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/storage/moved"
 	"keymill/storage/sealed"
 )
 
@@ -89,6 +90,10 @@ const maxAhead = 10 * time.Second
 
 // checkNodes says which servers use the store now, and whether their clocks agree with that of this machine.
 func (d *Doctor) checkNodes(ctx context.Context) {
+	if m, err := moved.Of(ctx, d.store); err == nil && m != nil {
+		d.findings.skip("servers", "those that still run cannot say so in a store that is being moved or was moved")
+		return
+	}
 	live, err := openstore.Live(ctx, d.records)
 	var names, wrong []string
 	for _, n := range live {

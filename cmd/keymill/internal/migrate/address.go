@@ -51,6 +51,14 @@ func parseAddress(flag, text string) (address, error) {
 // with one before anything is written.
 func (a address) String() string { return a.dir + a.url }
 
+// store says what an operator removes to remove the store.
+func (a address) store() string {
+	if a.url != "" {
+		return "its schema keymill"
+	}
+	return "its file " + storeName
+}
+
 // passwordOf returns where the passwords of databases come from: a file, or the places of the settings.
 func passwordOf(c *config.Config, file string) func(url string) (func() (string, error), error) {
 	return func(url string) (func() (string, error), error) {

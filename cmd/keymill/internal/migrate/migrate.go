@@ -234,6 +234,9 @@ func (m *migration) checkTarget(ctx context.Context) error {
 	return m.targetFault(err)
 }
 
+// needsEmpty is a hint, with what has to be removed.
+const needsEmpty = "a migration needs an empty target: name another one, or remove %s"
+
 func (m *migration) targetFault(err error) error {
 	var occupied *moved.OccupiedError
 	var other *moved.Error
@@ -241,7 +244,9 @@ func (m *migration) targetFault(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &occupied):
-		return terminal.WithHint(fmt.Errorf("%s: %w", m.toAddr, err), "a migration needs an empty target: name another one, or remove what is there")
+		return terminal.WithHint(fmt.Errorf("%s: %w", m.toAddr, err), needsEmpty, m.toAddr.store())
+	case errors.As(err, &other) && other.State == moved.Moved: // on the way back
+		return terminal.WithHint(fmt.Errorf("%s is not empty: %w", m.toAddr, err), needsEmpty, m.toAddr.store())
 	case errors.As(err, &other):
 		return terminal.WithHint(fmt.Errorf("%s: %w", m.toAddr, err), "%s", other.Hint())
 	case isFull(err):

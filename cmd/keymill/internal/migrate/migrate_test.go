@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage"
 	"keymill/storage/bolt"
 	"keymill/storage/moved"
@@ -118,6 +120,18 @@ func TestAStoreMovesToADatabaseAndBack(t *testing.T) {
 	if _, err := migrateIt(t.Context(), url, t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "was moved to "+back) {
 		t.Errorf("to another target: %v", err)
 	}
+	// The stores of before are in the way until they are removed.
+	for left, remove := range map[string]string{url: "remove its schema keymill", dir: "remove its file keymill.db"} {
+		_, err := migrateIt(t.Context(), back, left, nil)
+		if hint := terminal.HintOf(err); err == nil || !strings.Contains(err.Error(), left+" is not empty: the store was moved to ") || !strings.Contains(hint, remove) {
+			t.Errorf("back to %s: %v, hint %q", left, err, hint)
+		}
+	}
+	must(t, os.Remove(filepath.Join(dir, storeName)))
+	if _, err := migrateIt(t.Context(), back, dir, nil); err != nil {
+		t.Error(err)
+	}
+	checkMoved(t, back, dir, want)
 }
 
 // steps of a migration, in order.
