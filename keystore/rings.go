@@ -170,10 +170,10 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	if r.rsa, err = r.chooseRSA(ctx); err != nil {
 		return nil, err
 	}
-	if r.rsa.Status().Signer == libcrypto.Libcrypto {
+	if signs := func() bool { return r.rsa.Status().Signer == libcrypto.Libcrypto }; signs() {
 		// A call of C leaves its processor of Go to others, so with one call for each a core has nothing to do between two. With
 		// more than one further call, the kernel interrupts more of them in the middle, each for some milliseconds.
-		r.queues[RS256] = signing.NewQueueOutside(runtime.GOMAXPROCS(0) + 1)
+		r.queues[RS256] = signing.NewQueueOutside(runtime.GOMAXPROCS(0)+1, signs)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -29,7 +29,7 @@ const MaxWaiting = 1000
 // Jobs outside of Go, such as calls of C, leave their processor of Go to other goroutines anyway. With a long line of
 // them nothing yields: that was 3 % more requests with 64 connections, and no longer tail.
 type Queue struct {
-	outside bool // the jobs run outside of Go
+	outside func() bool // the jobs run outside of Go now; nil if they never do
 	slots   int
 
 	mu   sync.Mutex
@@ -45,8 +45,10 @@ type job struct {
 // NewQueue returns a Queue that runs slots jobs at once.
 func NewQueue(slots int) *Queue { return &Queue{slots: slots, free: slots} }
 
-// NewQueueOutside is NewQueue for jobs that run outside of Go.
-func NewQueueOutside(slots int) *Queue { return &Queue{outside: true, slots: slots, free: slots} }
+// NewQueueOutside is NewQueue for jobs that run outside of Go while outside reports it.
+func NewQueueOutside(slots int, outside func() bool) *Queue {
+	return &Queue{outside: outside, slots: slots, free: slots}
+}
 
 // Begin takes a free slot, if there is one. The caller runs its job and calls End. It costs less than Do, which makes a
 // function of the job.
@@ -119,7 +121,7 @@ func (q *Queue) drain(j *job) {
 	for ; j != nil; j = q.next() {
 		j.run()
 		close(j.done)
-		if !q.outside || !q.isLong() {
+		if q.outside == nil || !q.isLong() || !q.outside() {
 			runtime.Gosched() // so that the caller can send its response and new requests can be read
 		}
 	}

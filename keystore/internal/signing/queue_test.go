@@ -12,7 +12,7 @@ import (
 )
 
 func TestJobsRunInOrderOfArrival(t *testing.T) {
-	for _, q := range []*Queue{NewQueue(1), NewQueueOutside(1)} {
+	for _, q := range []*Queue{NewQueue(1), NewQueueOutside(1, func() bool { return true })} {
 		synctest.Test(t, func(t *testing.T) { testOrder(t, q) })
 	}
 }
