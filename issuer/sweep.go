@@ -42,7 +42,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 		if storage.Ended(i.store, err) {
 			return err
 		}
-		if err != nil && ctx.Err() == nil && !failing {
+		if err != nil && ctx.Err() == nil && !failing && !errors.Is(err, storage.ErrMoved) {
 			i.log.Error("cannot clean up sessions, measure password schemes or read refresh secrets; trying again", "error", err)
 		}
 		failing = err != nil

@@ -39,7 +39,7 @@ func (r *Rings) Run(ctx context.Context) error {
 		if storage.Ended(r.store, err) {
 			return err
 		}
-		if err != nil && ctx.Err() == nil && !failing {
+		if err != nil && ctx.Err() == nil && !failing && !errors.Is(err, storage.ErrMoved) {
 			r.log.Error("keys cannot be maintained; trying again", "error", err)
 		} else if err == nil && failing {
 			r.log.Info("keys are maintained again")

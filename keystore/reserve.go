@@ -35,7 +35,7 @@ func (r *Rings) reserveLoop(ctx context.Context) {
 		if storage.Ended(r.store, failed) {
 			return
 		}
-		if failed != nil && ctx.Err() == nil && !failing {
+		if failed != nil && ctx.Err() == nil && !failing && !errors.Is(failed, storage.ErrMoved) {
 			r.log.Error("a key could not be made; trying again", "error", failed)
 		}
 		failing = failed != nil

@@ -113,7 +113,8 @@ var (
 	// the same call can succeed later.
 	ErrUnavailable = errors.New("the store cannot be reached")
 	// ErrMoved means that the store was moved to another place, so that no later call writes here. Such an error matches
-	// ErrUnavailable too, because nothing was written.
+	// ErrUnavailable too, because nothing was written. A loop that gets it goes on and logs nothing: the process says once
+	// that its store was moved.
 	ErrMoved = errors.New("the store was moved to another place")
 	// ErrUnknownOutcome means that the commit of this call failed and that its writes may be durable
 	// or not. Status says whether the store goes on. bbolt refuses all work from then on. It never

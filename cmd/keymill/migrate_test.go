@@ -197,6 +197,13 @@ func TestAStoreMovesWhileItIsServed(t *testing.T) {
 	if log := inFile.errs.String(); strings.Contains(log, "damaged") {
 		t.Error(log)
 	}
+	for _, c := range []*child{source, first, second} {
+		for line := range strings.Lines(c.errs.String()) {
+			if strings.Contains(line, "level=ERROR") && strings.Contains(line, "the store was moved") {
+				t.Errorf("an error of a server whose store was moved: %s", line)
+			}
+		}
+	}
 }
 
 func publishedSet(c *child) string {

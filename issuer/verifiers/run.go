@@ -47,7 +47,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		if storage.Ended(r.cfg.Store, err) {
 			return err
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, storage.ErrMoved) {
 			fault = r.report(fault, err)
 		}
 	}

@@ -48,7 +48,7 @@ func Run(ctx context.Context, s storage.Store, cfg RunConfig) error {
 			return err
 		}
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, storage.ErrMoved):
 		case err == nil && !held:
 			fault = "" // only the server that chains knows whether it works again
 		default:

@@ -101,7 +101,9 @@ func (c *Copy) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		c.report(err)
+		if !errors.Is(err, storage.ErrMoved) {
+			c.report(err)
+		}
 		if more && err == nil && c.cfg.PerSecond == 0 {
 			continue
 		}
