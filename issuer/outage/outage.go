@@ -51,7 +51,7 @@ func HasMoved(err error) bool { return errors.Is(err, storage.ErrMoved) }
 const storeWait = 5 * time.Second
 
 // OfStore reports whether the request failed because the store could not be asked, so that another question would
-// wait as long.
+// wait as long. A store that was moved still answers questions.
 func OfStore(err error) bool {
-	return errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, storage.ErrUnavailable) && !HasMoved(err) || errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -21,3 +21,11 @@ func TestAnUnknownOutcomeIsNotCalledUnwritten(t *testing.T) {
 		}
 	}
 }
+
+// TestAMovedStoreCanBeAsked: only what writes is refused there, so a log line can name the client.
+func TestAMovedStoreCanBeAsked(t *testing.T) {
+	moved := fmt.Errorf("%w: %w", storage.ErrUnavailable, storage.ErrMoved)
+	if OfStore(moved) || !OfStore(storage.ErrUnavailable) {
+		t.Errorf("moved %v, away %v", OfStore(moved), OfStore(storage.ErrUnavailable))
+	}
+}
