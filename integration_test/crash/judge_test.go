@@ -128,6 +128,7 @@ func (j *judge) judge(m *mutant) verdict {
 		p.change = compareStores(j.world, m)
 	}
 	p.ask()
+	p.awaitReason(process, log)
 	if p.storeFailed(process, log) {
 		// Damage of a page that only a request read. The server ends, as a start would.
 		if len(p.wrong) > 0 {
@@ -137,6 +138,20 @@ func (j *judge) judge(m *mutant) verdict {
 	}
 	process.Close()
 	return p.verdict(log.String())
+}
+
+// awaitReason waits until the log says why an answer was 503. The server writes its log after the answer.
+func (p *probe) awaitReason(process *server.Companion, log *output) {
+	for end := time.Now().Add(hangLimit); len(p.unavailable) > 0 && time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if text := log.String(); strings.Contains(text, "record ") || strings.Contains(text, "the store failed") {
+			return
+		}
+		select {
+		case <-process.Done():
+			return
+		default:
+		}
+	}
 }
 
 // storeFailed reports whether the server has ended by itself, because it can no longer read its store.
