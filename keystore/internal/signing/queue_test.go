@@ -12,7 +12,7 @@ import (
 )
 
 func TestJobsRunInOrderOfArrival(t *testing.T) {
-	for _, q := range []*Queue{NewQueue(1), NewQueueOutside(1, func() bool { return true })} {
+	for _, q := range []*Queue{NewQueue(1), NewQueueOutside(1, func() bool { return false })} {
 		synctest.Test(t, func(t *testing.T) { testOrder(t, q) })
 	}
 }
@@ -48,8 +48,15 @@ func testOrder(t *testing.T, q *Queue) {
 }
 
 func TestJobsAreBounded(t *testing.T) {
+	for most, q := range map[int64]*Queue{3: NewQueue(3), 6: NewQueueOutside(3, func() bool { return true })} {
+		testBound(t, q, most)
+	}
+	testBound(t, NewQueueOutside(3, func() bool { return false }), 3)
+}
+
+// testBound runs so many jobs that the line is long.
+func testBound(t *testing.T, q *Queue, want int64) {
 	synctest.Test(t, func(t *testing.T) {
-		q := NewQueue(3)
 		var now, most atomic.Int64
 		var all sync.WaitGroup
 		for range 200 {
@@ -67,8 +74,9 @@ func TestJobsAreBounded(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if most.Load() != 3 {
-			t.Errorf("%d jobs ran at once, want 3", most.Load())
+		synctest.Wait() // a job has ended before its slot is free
+		if most.Load() != want || q.free != 3 || q.more != 0 || len(q.jobs) != 0 {
+			t.Errorf("%d jobs ran at once, want %d; %d slots are free, %d jobs run beside, %d are left", most.Load(), want, q.free, q.more, len(q.jobs))
 		}
 	})
 }
