@@ -171,8 +171,9 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 		return nil, err
 	}
 	if signs := func() bool { return r.rsa.Status().Signer == libcrypto.Libcrypto }; signs() {
-		// A call of C leaves its processor of Go to others, so with one call for each a core has nothing to do between two. With
-		// more than one further call, the kernel interrupts more of them in the middle, each for some milliseconds.
+		// A call of C leaves its processor of Go to others, so with one call for each a core has nothing to do between two. While
+		// the line is short, one further call is enough: with more of them the kernel interrupts more in the middle, each for some
+		// milliseconds.
 		r.queues[RS256] = signing.NewQueueOutside(runtime.GOMAXPROCS(0)+1, signs)
 	}
 	r.mu.Lock()

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -86,21 +85,11 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// lastAddress numbers the addresses of servers whose log cannot be read.
-var lastAddress atomic.Int32
-
-// address returns an address that no other server has. Ports that the system chooses are
-// higher, and the process id keeps other runs of this test away.
-func address() string {
-	pid := os.Getpid()
-	return fmt.Sprintf("127.%d.%d.%d:%d", 1+pid>>16&63, pid>>8&255, pid&255, 18420+lastAddress.Add(1))
-}
-
 // startBroken starts a server with out as standard output and standard error and waits until it
 // serves. If out is nil, both are closed.
 func (p *place) startBroken(out *os.File, env []string, args ...string) *child {
 	p.t.Helper()
-	c := &child{t: p.t, address: address(), ended: make(chan struct{}), out: &terminaltest.Buffer{}, errs: &terminaltest.Buffer{}}
+	c := &child{t: p.t, address: freeAddress(p.t), ended: make(chan struct{}), out: &terminaltest.Buffer{}, errs: &terminaltest.Buffer{}}
 	args = append(p.firstStart(args), "--listen", c.address)
 	if out == nil {
 		c.cmd = exec.Command("/bin/sh", append([]string{"-c", `exec "$@" >&- 2>&-`, "sh", p.binary}, args...)...)

@@ -254,7 +254,7 @@ func TestDevListsPagesOfItsOwnSite(t *testing.T) {
 			c = p.startDev()
 		} else {
 			// The address of the server before could belong to another program now.
-			listen := address()
+			listen := freeAddress(t)
 			_, port, _ := strings.Cut(listen, ":")
 			c = p.startDev("--listen", listen, "--issuer", issuer+":"+port)
 		}
